@@ -6,6 +6,14 @@ pub mod statistics;
 pub mod umap;
 pub mod votes;
 
+/// Returns the first characters of a text, with an ellipsis if there are more.
+pub fn excerpt(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// Formats an integer with commas between thousands.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();

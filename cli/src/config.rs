@@ -39,20 +39,16 @@ pub(crate) fn parse(words: Vec<OsString>) -> anyhow::Result<(Cli, Vec<String>)> 
         None => bare.clone(),
     };
     let parsed = full.try_get_matches_from(&words).and_then(|matches| Cli::from_arg_matches(&matches));
+    let set = || std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let misspelled = || variables::misspelled(&bare, set());
     match (parsed, layers) {
-        (Ok(cli), _) => {
-            let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-            Ok((cli, variables::misspelled(&bare, set)))
-        }
+        (Ok(cli), _) => Ok((cli, misspelled())),
         (Err(error), Some(layer)) if is_bad_value(&error) && !is_bad_without_file(&bare, &words) => {
             Err(bad_value(&layer.path.display().to_string(), &error).into())
         }
         (Err(error), _) => match variables::blamed(&bare, &words, &error).filter(|_| is_bad_value(&error)) {
             Some(variable) => Err(bad_value(&variable, &error).into()),
-            None => {
-                let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-                with_tips(error, &bare, &words, variables::misspelled(&bare, set)).exit()
-            }
+            None => with_tips(error, &bare, &words, misspelled()).exit(),
         },
     }
 }

@@ -23,6 +23,16 @@ pub(crate) const AXES: [&str; 2] = ["x", "y"];
 /// Column of the nearest neighbours, where they are asked for.
 pub(crate) const NEIGHBORS: &str = "neighbors";
 
+/// The key of the model in the footer.
+pub(crate) const MODEL_KEY: &str = "encaje.model";
+/// What the footer says of UMAP: a name for people, and the key.
+pub(crate) const UMAP_KEYS: [(&str, &str); 4] = [
+    ("neighbors", "encaje.umap.neighbors"),
+    ("min. distance", "encaje.umap.min_dist"),
+    ("metric", "encaje.umap.metric"),
+    ("seed", "encaje.umap.seed"),
+];
+
 /// Refuses kept columns that have the name of one that is written, before any work.
 pub(crate) fn check_columns(kept: &Schema, with_neighbors: bool) -> anyhow::Result<()> {
     let written = AXES.iter().chain(with_neighbors.then_some(&NEIGHBORS));
@@ -40,7 +50,7 @@ pub(crate) fn write(
     points: &Points,
     places: &[[f32; 2]],
     near: Option<&Neighbors>,
-    facts: Vec<(String, String)>,
+    facts: Vec<(&str, String)>,
 ) -> anyhow::Result<()> {
     let mut fields = vec![Arc::new(Field::new(ROW, DataType::Int64, false))];
     fields.extend(points.kept.schema().fields().iter().cloned());
@@ -57,7 +67,7 @@ pub(crate) fn write(
     }
     let schema = Arc::new(Schema::new(fields));
     let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
-    let facts = facts.into_iter().map(|(key, value)| KeyValue::new(key, value)).collect();
+    let facts = facts.into_iter().map(|(key, value)| KeyValue::new(key.to_owned(), value)).collect();
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         .set_key_value_metadata(Some(facts))

@@ -78,11 +78,6 @@ pub(crate) fn is_claimed(out: &OutDir) -> anyhow::Result<bool> {
     Ok(place::size_of(&record_path(out))?.is_some())
 }
 
-/// Tells whether an error is that of a file that cannot be what was written.
-pub(crate) fn is_damage(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<DatasetError>().is_some_and(|error| error.kind() == ErrorKind::Corrupt)
-}
-
 /// Claims a directory for the files of a job. Refuses one with files that no earlier fetch of this job accounts for.
 pub(crate) fn claim(out: &OutDir, job: JobId) -> anyhow::Result<()> {
     let root = out.root().display();

@@ -284,10 +284,10 @@ impl Differences {
     }
 }
 
-/// Returns the first source that is not what it was, if there is one. Both lists name the same sources.
-pub(crate) fn changed_sources<'a>(was: &'a [PlannedSource], now: &[PlannedSource]) -> Vec<&'a str> {
+/// Returns the sources that are not what they were. Both lists name the same sources.
+pub(crate) fn changed_sources<'a>(was: &'a [PlannedSource], now: &'a [PlannedSource]) -> impl Iterator<Item = &'a str> {
     let pairs = was.iter().zip(now).filter(|(was, now)| was.fingerprint != now.fingerprint);
-    pairs.map(|(was, _)| was.source.uri.as_str()).collect()
+    pairs.map(|(was, _)| was.source.uri.as_str())
 }
 
 fn keep_name(keep: &Keep) -> String {

@@ -20,7 +20,7 @@ use worker::{Preload, Sample, Trouble, WorkerConfig, WorkerError};
 use crate::cluster;
 use crate::exit::Advice;
 use crate::notices::PlannerNotices;
-use crate::outdir::{self, OutDir, Snapshot, Uploaded, Uploader};
+use crate::outdir::{self, OutDir, Snapshot, Uploader};
 use crate::signals::{exit_on_interrupt, interrupted};
 use crate::ui::{Amount, Reading, Ui};
 
@@ -111,14 +111,7 @@ pub(crate) async fn run(ui: &Ui, local: LocalJob<'_>, storage: Storage) -> anyho
     let worker = tokio::spawn(worker::run(config, channel, stop.worker.clone()));
 
     let mut tasks = Tasks { coordinator, worker };
-    let mut uploader = Uploader {
-        out: local.out,
-        storage: &storage,
-        client: &client,
-        job: local.job,
-        trouble: &trouble,
-        uploaded: Uploaded::default(),
-    };
+    let mut uploader = Uploader::new(local.out, (&storage, &client), local.job, &trouble);
     let ended = match first {
         Ok(first) => {
             let disk = DiskWatch::new(local.out.state_dir(), storage.clone());

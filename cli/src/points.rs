@@ -10,11 +10,12 @@ use arrow_array::{BooleanArray, RecordBatch};
 use arrow_schema::Schema;
 use arrow_select::concat::concat_batches;
 use arrow_select::filter::{filter, filter_record_batch};
-use atlas::plot::HoverColumn;
+use atlas::plot::{HoverColumn, Labels};
 use dataset::vectors::column_names::{N_TOKENS, ROW, TRUNCATED};
 use dataset::vectors::{BATCH_ROWS, Projection, Vectors};
 use dataset::{FileInfo, VectorSet};
 
+use crate::args::LabelTypeArg;
 use crate::column_text::to_strings;
 use crate::exit::Advice;
 use crate::summary::note_missing;
@@ -95,6 +96,25 @@ impl Points {
         Ok(to_strings(column))
     }
 
+    /// Returns the meaning of the colours by a kept column.
+    ///
+    /// # Errors
+    /// There is no such column, or it holds other values than numbers where `label_type` is a number.
+    pub(crate) fn labels(&self, name: &str, label_type: LabelTypeArg) -> anyhow::Result<Labels> {
+        let values = self.column(name)?;
+        match label_type {
+            LabelTypeArg::Auto => Ok(Labels::of_column(name, &values)),
+            LabelTypeArg::Category => Ok(Labels::categories_of(name, &values)),
+            LabelTypeArg::Number => Labels::numbers_of(name, &values).map_err(|row| {
+                let value = values[row].clone().unwrap_or_default();
+                let row = self.rows[row];
+                Advice::usage(format!("--label-type number: column `{name}` holds `{value}` in row {row}, no number"))
+                    .hint("use --label-type category")
+                    .into()
+            }),
+        }
+    }
+
     /// Returns the columns that a point shows on hover: the text, the other kept columns, the row number.
     pub(crate) fn hover(&self) -> anyhow::Result<Vec<HoverColumn>> {
         let schema = self.kept.schema();
@@ -114,6 +134,24 @@ impl Points {
         columns.push(HoverColumn { name: dataset::vectors::column_names::ROW.to_owned(), values: rows });
         Ok(columns)
     }
+}
+
+/// Refuses a label that is none of the columns.
+pub(crate) fn check_label<'a>(
+    label: &str,
+    target: &Path,
+    schemas: impl IntoIterator<Item = &'a Schema>,
+) -> Result<(), Advice> {
+    let columns: Vec<&str> =
+        schemas.into_iter().flat_map(|schema| schema.fields()).map(|field| field.name().as_str()).collect();
+    if columns.contains(&label) {
+        return Ok(());
+    }
+    let hint = match columns.len() {
+        0 => "it has none at all: `encaje run --keep` chooses them, and `project --labels` adds more".to_owned(),
+        _ => format!("its kept columns are: {}", columns.join(", ")),
+    };
+    Err(Advice::usage(format!("--label: `{}` has no kept column `{label}`", target.display())).hint(hint))
 }
 
 /// Loads the vectors of an output, with a display of progress. Refuses an output without any.

@@ -10,7 +10,7 @@ use spec::Format;
 use tempfile::TempDir;
 
 use crate::exit::Advice;
-use crate::outdir::STATE_DIR;
+use crate::outdir::{STATE_DIR, is_work_dir};
 use crate::permissions;
 use crate::ui::{self, Ui};
 
@@ -126,9 +126,7 @@ impl Drop for Corpora {
             drop(fs::remove_file(&saved.path));
             let Some(folder) = saved.path.parent() else { continue };
             drop(fs::remove_dir(folder));
-            let is_state = |folder: &&Path| {
-                folder.ends_with(STATE_DIR) || folder.extension().is_some_and(|extension| extension == "encaje")
-            };
+            let is_state = |folder: &&Path| folder.ends_with(STATE_DIR) || is_work_dir(folder);
             if let Some(state) = folder.parent().filter(is_state) {
                 drop(fs::remove_dir(state));
             }

@@ -7,6 +7,7 @@ use super::draw::{escape, sanitize};
 use super::heatmap::{Heatmap, ink_on, lowest};
 use super::html::policy_hash;
 use super::palette;
+use crate::excerpt;
 
 const STYLE: &str = include_str!("page/heatmap.css");
 /// Colours of the ramp, a class each: the policy of the page allows no styles of elements.
@@ -35,8 +36,7 @@ pub(crate) fn page(map: &Heatmap, svg: &str) -> String {
 }
 
 fn text(text: &str) -> String {
-    let cut = text.char_indices().nth(TEXT_CHARS_MAX).map_or(text.to_owned(), |(end, _)| format!("{}…", &text[..end]));
-    escape(&sanitize(&cut))
+    escape(&sanitize(&excerpt(text, TEXT_CHARS_MAX)))
 }
 
 fn ramp() -> String {

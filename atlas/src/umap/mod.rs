@@ -24,8 +24,8 @@ mod tests;
 mod tridiagonal;
 
 pub use layout::default_epochs;
-pub use points::Metric;
 use points::Points;
+pub use points::{Metric, first_equals};
 
 /// Options of the projection. `neighbors` and `min_dist` are as in `umap-learn`.
 #[derive(Debug, Clone, PartialEq)]

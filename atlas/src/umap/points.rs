@@ -97,19 +97,9 @@ impl<'a> Points<'a> {
         Ok(Self { values, dim, metric, half_norms, scale })
     }
 
-    /// Returns for each row the first one that equals it, or nothing if all are different.
+    /// As [`first_equals`], of these rows.
     pub(super) fn first_equals(&self, threads: usize) -> Option<Vec<u32>> {
-        let hashes =
-            parallel::shares(self.len(), threads, |share| share.map(|row| hash(self.row(row))).collect::<Vec<u64>>());
-        let mut first_of: HashMap<u64, u32> = HashMap::with_capacity(self.len());
-        let mut firsts = Vec::with_capacity(self.len());
-        for (row, hash) in hashes.into_iter().flatten().enumerate() {
-            let first = *first_of.entry(hash).or_insert(row as u32);
-            // A different row of the same hash counts as different from all.
-            let is_equal = self.row(first as usize) == self.row(row);
-            firsts.push(if is_equal { first } else { row as u32 });
-        }
-        (first_of.len() < self.len()).then_some(firsts)
+        first_equals(&self.values, self.dim, threads)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -152,6 +142,22 @@ impl<'a> Points<'a> {
             Metric::Euclidean => (2.0 * key).sqrt() / self.scale,
         }
     }
+}
+
+/// Returns for each row of `dim` numbers the first one that equals it, or nothing if all are different.
+pub fn first_equals(values: &[f32], dim: usize, threads: usize) -> Option<Vec<u32>> {
+    let row_of = |row: usize| &values[row * dim..(row + 1) * dim];
+    let rows = values.len() / dim;
+    let hashes = parallel::shares(rows, threads, |share| share.map(|row| hash(row_of(row))).collect::<Vec<u64>>());
+    let mut first_of: HashMap<u64, u32> = HashMap::with_capacity(rows);
+    let mut firsts = Vec::with_capacity(rows);
+    for (row, hash) in hashes.into_iter().flatten().enumerate() {
+        let first = *first_of.entry(hash).or_insert(row as u32);
+        // A different row of the same hash counts as different from all.
+        let is_equal = row_of(first as usize) == row_of(row);
+        firsts.push(if is_equal { first } else { row as u32 });
+    }
+    (first_of.len() < rows).then_some(firsts)
 }
 
 /// Returns a number that is equal for equal rows, and seldom for others.

@@ -67,7 +67,7 @@ struct Comparison<'a> {
     models: Vec<Model>,
     #[serde(flatten)]
     findings: Findings,
-    /// What the numbers say, in the language that was asked for.
+    /// What the numbers say, in the chosen language.
     sentences: Vec<String>,
 }
 
@@ -105,7 +105,7 @@ pub(crate) fn run(ui: &Ui, args: &CompareArgs) -> anyhow::Result<Exit> {
         pictures: &args.out,
         label: &args.label,
         labels: rows.codes.is_some().then_some(rows.names.len()),
-        majority_share: majority_share(&compared),
+        majority_share: compared.majority_share(),
         rows: rows.shared.rows.len(),
         left_out: rows.shared.left_out,
         neighbors: NEIGHBORS,
@@ -164,12 +164,6 @@ fn tell_apart(models: &mut [Model]) {
         })
         .collect();
     models.iter_mut().zip(names).for_each(|(model, name)| model.model = name);
-}
-
-/// Returns the share of rows with the most frequent label.
-fn majority_share(compared: &Compared<'_>) -> Option<f64> {
-    let largest = compared.findings.by_label.first()?;
-    Some(largest.rows as f64 / compared.rows as f64)
 }
 
 fn print(ui: &Ui, compared: &Compared<'_>, language: Language) -> anyhow::Result<()> {
@@ -238,7 +232,7 @@ fn subtitle(args: &CompareArgs, compared: &Compared<'_>) -> String {
             )
         }
     };
-    let majority = majority_share(compared).map_or(String::new(), |share| {
+    let majority = compared.majority_share().map_or(String::new(), |share| {
         let share = share * 100.0;
         either(
             format!(" · the largest label has {share:.1} % of the rows; macro: the mean over labels"),

@@ -67,8 +67,8 @@ pub(crate) struct ProjectArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Files of other programs")]
 pub(crate) struct ForeignArgs {
-    /// Draws the vectors of this file, whoever made it: a matrix of `NumPy`, or a Parquet file with a column of lists of numbers, whose
-    /// other columns are kept.
+    /// Draws the vectors of a file of any program: a matrix of `NumPy`, or a Parquet file with a column of lists of floating-point
+    /// numbers, whose other columns are kept.
     #[arg(long, value_name = "FILE.npy|FILE.parquet|URL", env = "ENCAJE_PROJECT_VECTORS", conflicts_with = "target")]
     pub(crate) vectors: Option<Place>,
     /// Takes the vectors from this column. The default is `embedding`, or the only one of its kind.
@@ -89,7 +89,7 @@ enum Input<'a> {
     /// Vectors of another program.
     Vectors(&'a Place),
     /// Places that were made before.
-    Places(&'a Place),
+    Places(&'a Place, Box<ParquetTable>),
 }
 
 impl<'a> Input<'a> {
@@ -98,8 +98,10 @@ impl<'a> Input<'a> {
             (Some(vectors), _) => Ok(Input::Vectors(vectors)),
             (None, Some(target)) => match VectorSet::open(target) {
                 Ok(set) => Ok(Input::Output(target, Box::new(set))),
-                Err(_) if foreign::is_places(target) => Ok(Input::Places(target)),
-                Err(error) => Err(no_output(target, error.into())),
+                Err(error) => match foreign::open_places(target) {
+                    Some(table) => Ok(Input::Places(target, Box::new(table))),
+                    None => Err(no_output(target, error.into())),
+                },
             },
             (None, None) => Err(Advice::usage("nothing to draw: name an output, or --vectors").into()),
         }
@@ -107,7 +109,7 @@ impl<'a> Input<'a> {
 
     fn path(&self) -> &'a Path {
         match self {
-            Input::Output(place, _) | Input::Vectors(place) | Input::Places(place) => place,
+            Input::Output(place, _) | Input::Vectors(place) | Input::Places(place, _) => place,
         }
     }
 }
@@ -129,13 +131,14 @@ fn no_output(target: &Path, error: anyhow::Error) -> anyhow::Error {
 /// Points with their places.
 struct Placed {
     points: Points,
+    labels: Labels,
     places: Vec<[f32; 2]>,
     /// The rows with the nearest vectors; none where places were read.
     nearest: Option<Nearest>,
     /// How the places were made, for the subtitle.
     method: String,
     /// The same for the footer of `--coords`.
-    facts: Vec<(String, String)>,
+    facts: Vec<(&'static str, String)>,
     load_time: Duration,
     umap_time: Duration,
 }
@@ -179,12 +182,12 @@ struct UmapSummary {
 pub(crate) fn run(ui: &Ui, args: &ProjectArgs) -> anyhow::Result<Exit> {
     let started = Instant::now();
     let input = Input::of(args)?;
-    let labels = args.foreign.labels.as_ref().map(|path| LabelFile::read(path, &args.foreign.labels_by)).transpose()?;
-    let files = check(args, &input, labels.as_ref())?;
+    let added = args.foreign.labels.as_ref().map(|path| LabelFile::read(path, &args.foreign.labels_by)).transpose()?;
+    let files = check(args, &input, added.as_ref())?;
     let layout = args.picture.layout()?;
-    let Placed { points, places, nearest, method, facts, load_time, umap_time } =
-        place_points(ui, args, &input, labels.as_ref())?;
-    let labels = labels_of(args, &points)?;
+    let is_umap = !matches!(input, Input::Places(..));
+    let Placed { points, labels, places, nearest, method, facts, load_time, umap_time } =
+        place_points(ui, args, input, added.as_ref())?;
     if !files.is_empty() {
         let mut figure = figure(&points, (places.clone(), nearest), labels.clone(), &method)?;
         figure.layout = layout;
@@ -221,7 +224,7 @@ pub(crate) fn run(ui: &Ui, args: &ProjectArgs) -> anyhow::Result<Exit> {
         label: args.label.as_deref(),
         label_type,
         labels: count,
-        umap: (!matches!(input, Input::Places(_))).then(|| UmapSummary {
+        umap: is_umap.then(|| UmapSummary {
             neighbors: options.neighbors,
             min_dist: options.min_dist,
             metric: umap::metric_name(options.metric),
@@ -237,33 +240,42 @@ pub(crate) fn run(ui: &Ui, args: &ProjectArgs) -> anyhow::Result<Exit> {
 }
 
 /// Loads the points, adds the columns of `--labels`, and places them.
-fn place_points(ui: &Ui, args: &ProjectArgs, input: &Input<'_>, labels: Option<&LabelFile>) -> anyhow::Result<Placed> {
+fn place_points(ui: &Ui, args: &ProjectArgs, input: Input<'_>, added: Option<&LabelFile>) -> anyhow::Result<Placed> {
     let started = Instant::now();
-    let join = |points: &mut Points| labels.map_or(Ok(()), |labels| labels.join(ui, points));
-    let mut points = match input {
-        Input::Output(target, _) => points::load(ui, target).map_err(|error| no_output(target, error))?,
-        Input::Vectors(file) => foreign::load_vectors(ui, file, args.foreign.vectors_column.as_deref())?,
-        Input::Places(file) => {
-            let Places { mut points, places, facts } = Places::load(file)?;
-            join(&mut points)?;
-            let method = facts.iter().map(|(name, _, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ");
-            let method = if method.is_empty() { "places of a file".to_owned() } else { format!("UMAP: {method}") };
-            let mut facts: Vec<_> = facts.into_iter().map(|(_, key, value)| (key.to_owned(), value)).collect();
-            facts.push(("encaje.model".to_owned(), points.name.clone()));
-            let load_time = started.elapsed();
-            return Ok(Placed { points, places, nearest: None, method, facts, load_time, umap_time: Duration::ZERO });
+    let path = input.path();
+    let (mut points, read) = match input {
+        Input::Output(target, _) => (points::load(ui, target).map_err(|error| no_output(target, error))?, None),
+        Input::Vectors(file) => (foreign::load_vectors(ui, file, args.foreign.vectors_column.as_deref())?, None),
+        Input::Places(file, table) => {
+            let Places { points, places, facts } = Places::load(file, *table)?;
+            (points, Some((places, facts)))
         }
     };
-    join(&mut points)?;
+    if let Some(added) = added {
+        added.join(ui, &mut points)?;
+    }
     let schema = points.kept.schema();
     if args.coords.is_some() {
         coords::check_columns(&schema, args.coords_neighbors)?;
     }
-    check_label(args, input.path(), &schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>())?;
-    labels_of(args, &points)?;
+    let labels = match &args.label {
+        None => Labels::None,
+        Some(label) => {
+            points::check_label(label, path, [schema.as_ref()])?;
+            points.labels(label, args.label_type)?
+        }
+    };
     let load_time = started.elapsed();
+    if let Some((places, facts)) = read {
+        let method = facts.iter().map(|(name, _, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ");
+        let method = if method.is_empty() { "places of a file".to_owned() } else { format!("UMAP: {method}") };
+        let mut facts: Vec<_> = facts.into_iter().map(|(_, key, value)| (key, value)).collect();
+        facts.push((coords::MODEL_KEY, points.name.clone()));
+        let umap_time = Duration::ZERO;
+        return Ok(Placed { points, labels, places, nearest: None, method, facts, load_time, umap_time });
+    }
     let options = umap::options(&args.umap);
-    let (places, nearest) = umap::project(ui, input.path(), &points, plot::NEAREST, &options)?;
+    let (places, nearest) = umap::project(ui, path, &points, plot::NEAREST, &options)?;
     let UmapArgs { neighbors, min_dist, seed, .. } = &args.umap;
     let metric = umap::metric_name(options.metric);
     let dimensions = points.dim;
@@ -272,7 +284,7 @@ fn place_points(ui: &Ui, args: &ProjectArgs, input: &Input<'_>, labels: Option<&
     );
     let facts = facts(&options, &points);
     let umap_time = started.elapsed() - load_time;
-    Ok(Placed { points, places, nearest: Some(nearest), method, facts, load_time, umap_time })
+    Ok(Placed { points, labels, places, nearest: Some(nearest), method, facts, load_time, umap_time })
 }
 
 fn report(ui: &Ui, args: &ProjectArgs, summary: &Summary<'_>) -> anyhow::Result<()> {
@@ -294,12 +306,12 @@ fn report(ui: &Ui, args: &ProjectArgs, summary: &Summary<'_>) -> anyhow::Result<
 fn check<'a>(
     args: &'a ProjectArgs,
     input: &Input<'_>,
-    labels: Option<&LabelFile>,
+    added: Option<&LabelFile>,
 ) -> anyhow::Result<Vec<PictureFile<'a>>> {
     let hint = "the extension of --out tells what to draw; --coords writes the places as Parquet";
     let files = outfile::check_pictures(&args.out, args.force, hint)?;
     if let Some(path) = &args.coords {
-        if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet")) {
+        if !place::has_extension(path, "parquet") {
             return Err(Advice::usage(format!("--coords `{}` does not end in .parquet", path.display())).into());
         }
         outfile::check(path, "--coords", args.force)?;
@@ -313,68 +325,36 @@ fn check<'a>(
         is_labels
             || match input {
                 Input::Output(_, set) => set.has_file(out),
-                Input::Vectors(file) | Input::Places(file) => is_same(out, file),
+                Input::Vectors(file) | Input::Places(file, _) => is_same(out, file),
             }
     };
     if let Some(out) = args.out.iter().chain(&args.coords).find(|out| is_input(out)) {
         let what = format!("`{}` is one of the files that are read; choose another name", out.display());
         return Err(Advice::usage(what).into());
     }
-    if let (Input::Places(file), true) = (input, args.coords_neighbors) {
+    if let (Input::Places(file, _), true) = (input, args.coords_neighbors) {
         let what = format!("--coords-neighbors: `{}` has places, and no vectors", file.display());
         return Err(Advice::usage(what).hint("name the vectors instead").into());
     }
-    if let Input::Places(file) = input
+    if let Input::Places(file, _) = input
         && !args.umap.is_default()
     {
         let what = format!("`{}` has places already, which options of UMAP do not change", file.display());
         return Err(Advice::usage(what).hint("leave them out, or name the vectors instead").into());
     }
     if let Input::Output(target, set) = input {
-        let added = labels.map(LabelFile::schema);
-        let schemas = [Some(set.kept_schema()), added.as_deref()];
-        let fields: Vec<&str> = schemas
-            .into_iter()
-            .flatten()
-            .flat_map(|schema| schema.fields())
-            .map(|field| field.name().as_str())
-            .collect();
-        check_label(args, target, &fields)?;
+        if let Some(label) = &args.label {
+            let added = added.map(LabelFile::schema);
+            points::check_label(label, target, [Some(set.kept_schema()), added.as_deref()].into_iter().flatten())?;
+        }
         if args.coords.is_some() {
             coords::check_columns(set.kept_schema(), args.coords_neighbors)?;
         }
     }
-    if let (Some(_), Some(labels)) = (&args.coords, labels) {
-        coords::check_columns(&labels.schema(), args.coords_neighbors)?;
+    if let (Some(_), Some(added)) = (&args.coords, added) {
+        coords::check_columns(&added.schema(), args.coords_neighbors)?;
     }
     Ok(files)
-}
-
-/// Refuses a label that is none of the columns.
-fn check_label(args: &ProjectArgs, target: &Path, columns: &[&str]) -> anyhow::Result<()> {
-    let Some(label) = args.label.as_deref().filter(|label| !columns.contains(label)) else { return Ok(()) };
-    let what = format!("--label: `{}` has no kept column `{label}`", target.display());
-    let hint = match columns.len() {
-        0 => "it has none at all: they are chosen by `encaje run --keep`, or added by --labels".to_owned(),
-        _ => format!("its kept columns are: {}", columns.join(", ")),
-    };
-    Err(Advice::usage(what).hint(hint).into())
-}
-
-fn labels_of(args: &ProjectArgs, points: &Points) -> anyhow::Result<Labels> {
-    let Some(name) = &args.label else { return Ok(Labels::None) };
-    let values = points.column(name)?;
-    match args.label_type {
-        LabelTypeArg::Auto => Ok(Labels::of_column(name, &values)),
-        LabelTypeArg::Category => Ok(Labels::categories_of(name, &values)),
-        LabelTypeArg::Number => Labels::numbers_of(name, &values).map_err(|row| {
-            let value = values[row].clone().unwrap_or_default();
-            let row = points.rows[row];
-            Advice::usage(format!("--label-type number: column `{name}` holds `{value}` in row {row}, no number"))
-                .hint("use --label-type category")
-                .into()
-        }),
-    }
 }
 
 fn figure(
@@ -394,14 +374,15 @@ fn figure(
 }
 
 /// How the places were made, for the footer of their file.
-fn facts(options: &Options, points: &Points) -> Vec<(String, String)> {
-    let job = points.info.as_ref().map(|info| ("encaje.job_id", info.job_id.clone()));
-    let facts = [
-        ("encaje.model", points.name.clone()),
-        ("encaje.umap.neighbors", options.neighbors.to_string()),
-        ("encaje.umap.min_dist", options.min_dist.to_string()),
-        ("encaje.umap.metric", umap::metric_name(options.metric).to_owned()),
-        ("encaje.umap.seed", options.seed.to_string()),
+fn facts(options: &Options, points: &Points) -> Vec<(&'static str, String)> {
+    let values = [
+        options.neighbors.to_string(),
+        options.min_dist.to_string(),
+        umap::metric_name(options.metric).to_owned(),
+        options.seed.to_string(),
     ];
-    facts.into_iter().chain(job).map(|(key, value)| (key.to_owned(), value)).collect()
+    let mut facts = vec![(coords::MODEL_KEY, points.name.clone())];
+    facts.extend(points.info.as_ref().map(|info| ("encaje.job_id", info.job_id.clone())));
+    facts.extend(coords::UMAP_KEYS.into_iter().zip(values).map(|((_, key), value)| (key, value)));
+    facts
 }

@@ -9,8 +9,8 @@ use anyhow::Context;
 use clap::Args;
 use common::error_chain;
 use coordinator::{Clock, Store, SystemClock};
-use dataset::Storage;
 use dataset::vectors::{layout, place};
+use dataset::{DatasetError, ErrorKind, Manifest, Storage};
 use proto::JobId;
 use proto::job::JobState;
 use proto::relay::connect_storage;
@@ -148,9 +148,9 @@ async fn repair_output(ui: &Ui, args: &RepairArgs, out: &OutDir) -> anyhow::Resu
     let root = out.root().display().to_string();
     let Some(record) = out.record()? else { return Err(no_run(out)?) };
     let _lock = out.lock()?;
-    if has_whole_output_of_another(out, &record)? {
+    if has_whole_output_of_another(out, &record).await? {
         let what = format!("`{root}` was made by a run, and has the output of another job by now");
-        return Err(Advice::failed(what).hint("nothing was changed: repair would remove what is there").into());
+        return Err(Advice::failed(what).hint("nothing was changed: a repair would delete these files").into());
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let store = Store::open(&outdir::absolute_text(&out.database())?, clock).await?;
@@ -194,44 +194,44 @@ async fn repair_output(ui: &Ui, args: &RepairArgs, out: &OutDir) -> anyhow::Resu
     Ok(Report { target: root, files: placed.len(), damaged, requeued: requeue })
 }
 
-/// Whether what is there is the whole output of another job, and not only its manifest.
-fn has_whole_output_of_another(out: &OutDir, record: &JobRecord) -> anyhow::Result<bool> {
+/// Whether the directory holds the complete output of another job, and not only its manifest.
+async fn has_whole_output_of_another(out: &OutDir, record: &JobRecord) -> anyhow::Result<bool> {
     let Ok(Some(manifest)) = out.manifest() else { return Ok(false) };
-    if manifest.job_id == record.job.to_string() {
-        return Ok(false);
-    }
-    for file in &manifest.files {
-        if !fetch::is_intact(&out.root().join(&file.name), &ExpectedFile::of_part(file))? {
-            return Ok(false);
+    Ok(manifest.job_id != record.job.to_string() && damaged_parts(out, &manifest).await?.is_empty())
+}
+
+/// Returns the parts that are not what the manifest lists.
+async fn damaged_parts(out: &OutDir, manifest: &Manifest) -> anyhow::Result<Vec<Damage>> {
+    let mut damaged = Vec::new();
+    for (shard, file) in (0..).zip(&manifest.files) {
+        let (part, expected) = (out.root().join(&file.name), ExpectedFile::of_part(file));
+        let is_intact = tokio::task::spawn_blocking(move || fetch::is_intact(&part, &expected));
+        if !is_intact.await.context("a check crashed")?? {
+            damaged.push(Damage { shard, file: file.name.clone(), problem: DAMAGED.to_owned() });
         }
     }
-    Ok(true)
+    Ok(damaged)
 }
 
 /// Removes damaged parts at a URL, and the manifest: the next run takes the others as they are, and makes these again.
 async fn repair_remote(ui: &Ui, args: &RepairArgs, out: &OutDir) -> anyhow::Result<Report> {
     let Some(record) = out.record()? else { return Err(no_run(out)?) };
     let _lock = out.lock()?;
-    let manifest = match out.manifest() {
-        Ok(Some(manifest)) => manifest,
+    let (files, damaged) = match out.manifest() {
+        Ok(Some(manifest)) => (manifest.files.len(), damaged_parts(out, &manifest).await?),
         Ok(None) => {
             let what = format!("`{}` is not finished", out.root().display());
             return Err(Advice::failed(what)
                 .hint("run the same `encaje run` again: it goes on with the parts there")
                 .into());
         }
-        Err(error) if fetch::is_damage(&error) => return repair_manifest(ui, args, out, &record, &error).await,
+        // The next run checks the parts that are there, and writes another.
+        Err(error) if is_damage(&error) => {
+            let (file, problem) = (layout::MANIFEST_NAME.to_owned(), format!("{error:#}"));
+            (1, vec![Damage { shard: 0, file, problem }])
+        }
         Err(error) => return Err(error),
     };
-    let mut damaged = Vec::new();
-    for (shard, file) in (0..).zip(&manifest.files) {
-        let (part, expected) = (out.root().join(&file.name), ExpectedFile::of_part(file));
-        let is_intact = tokio::task::spawn_blocking(move || fetch::is_intact(&part, &expected));
-        if !is_intact.await.context("a check crashed")?? {
-            let problem = DAMAGED.to_owned();
-            damaged.push(Damage { shard, file: file.name.clone(), problem });
-        }
-    }
     let requeue = !args.dry_run && !damaged.is_empty();
     if requeue {
         check_corpus(out, &record, damaged.len()).await?;
@@ -241,26 +241,11 @@ async fn repair_remote(ui: &Ui, args: &RepairArgs, out: &OutDir) -> anyhow::Resu
     }
     out.remove_local_state()?;
     let target = out.root().display().to_string();
-    Ok(Report { target, files: manifest.files.len(), damaged, requeued: requeue })
+    Ok(Report { target, files, damaged, requeued: requeue })
 }
 
-/// Removes a manifest at a URL that cannot be read: the next run checks the parts there, and writes another.
-async fn repair_manifest(
-    ui: &Ui,
-    args: &RepairArgs,
-    out: &OutDir,
-    record: &JobRecord,
-    error: &anyhow::Error,
-) -> anyhow::Result<Report> {
-    let damage = Damage { shard: 0, file: layout::MANIFEST_NAME.to_owned(), problem: format!("{error:#}") };
-    if !args.dry_run {
-        check_corpus(out, record, 1).await?;
-        place::remove(&out.root().join(layout::MANIFEST_NAME))?;
-        ui.note("run the same `encaje run` again: it checks the parts that are there, and writes it again");
-    }
-    out.remove_local_state()?;
-    let target = out.root().display().to_string();
-    Ok(Report { target, files: 1, damaged: vec![damage], requeued: !args.dry_run })
+fn is_damage(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<DatasetError>().is_some_and(|error| error.kind() == ErrorKind::Corrupt)
 }
 
 /// Refuses to begin what the next run could not end: it reads the corpus again for the damaged files.
@@ -278,7 +263,7 @@ async fn check_corpus(out: &OutDir, record: &JobRecord, damaged: usize) -> anyho
     let sources: Vec<Source> = was.iter().map(|planned| planned.source.clone()).collect();
     match dataset::inspect(&sources, &record.spec.read).await {
         Err(error) => Err(refused(error_chain(&error)).into()),
-        Ok(now) => match job_spec::changed_sources(&was, &now).first() {
+        Ok(now) => match job_spec::changed_sources(&was, &now).next() {
             Some(uri) => Err(refused(format!("corpus source `{uri}` has changed since the job was begun")).into()),
             None => Ok(()),
         },

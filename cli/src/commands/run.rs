@@ -102,8 +102,9 @@ pub(crate) fn run(ui: &Ui, args: &RunArgs) -> anyhow::Result<Exit> {
         request.spec.reuse = reuse::open(ui, &args.job, &info)?;
         job_spec::check_size(&request.spec)?;
     }
-    if let Some(refusal) = other_job(&request)? {
-        return Err(refusal.into());
+    if let Some(record) = request.out.record()? {
+        // Before anything is made here.
+        replaceable(&request, &record)?;
     }
     warn_of_other_files(ui, &request)?;
     let lock = request.out.lock()?;
@@ -201,7 +202,7 @@ fn preflight<'a>(ui: &Ui, args: &'a RunArgs, runtime: &tokio::runtime::Runtime) 
     let pins = pins::of_output(&corpora.patterns, target.path(), before.as_ref());
     let expanded = runtime.block_on(pins::expand(ui, &corpora.patterns, corpus.format, &pins))?;
     let Expanded { sources, notes: _, pins } = expanded;
-    refuse_own_folder(&out, corpus.corpus.as_slice(), &sources)?;
+    refuse_own_folder(&out, &corpus.corpus, &sources)?;
     let read = job_spec::read_options(&args.job);
     let (planned, notices) = runtime.block_on(dataset::inspect_with_notices(&sources, &read))?;
     notices::warn_all(ui, &notices);
@@ -314,13 +315,10 @@ fn warn_of_other_files(ui: &Ui, request: &Request<'_>) -> anyhow::Result<()> {
 /// Loads the record of the directory's job and checks that it is the requested one; creates it where there is none.
 fn load_or_create_record(ui: &Ui, request: &Request<'_>) -> anyhow::Result<JobRecord> {
     if let Some(record) = request.out.record()? {
-        let Some(refusal) = refusal(request, &record) else {
+        let Some(refusal) = replaceable(request, &record)? else {
             request.out.adopt_state(&record)?;
             return Ok(record);
         };
-        if request.out.has_work()? {
-            return Err(refusal.into());
-        }
         ui.note(format!("note: {refusal}; it had made nothing yet, so this one takes its place"));
         request.out.reset()?;
     }
@@ -332,11 +330,13 @@ fn load_or_create_record(ui: &Ui, request: &Request<'_>) -> anyhow::Result<JobRe
     Ok(record)
 }
 
-/// Returns why the directory cannot take the requested job, as it has begun another one. Nothing is made here to find that out.
-fn other_job(request: &Request<'_>) -> anyhow::Result<Option<Advice>> {
-    let Some(record) = request.out.record()? else { return Ok(None) };
-    let refusal = refusal(request, &record);
-    Ok(if refusal.is_some() && request.out.has_work()? { refusal } else { None })
+/// Returns why the directory's job is not the requested one, if it differs and has made nothing that would be lost. Refuses the
+/// request if it has.
+fn replaceable(request: &Request<'_>, record: &JobRecord) -> anyhow::Result<Option<Advice>> {
+    match refusal(request, record) {
+        Some(refusal) if request.out.has_work()? => Err(refusal.into()),
+        refusal => Ok(refusal),
+    }
 }
 
 /// Returns why the directory's job is not the requested one, if it differs.
@@ -360,8 +360,7 @@ fn refusal(request: &Request<'_>, record: &JobRecord) -> Option<Advice> {
     }
     // A stream is named by its bytes, and written anew where the state of the run is gone.
     let is_stream = |uri: &str| request.corpora.digest_of(uri).is_some();
-    let changed = job_spec::changed_sources(&record.sources, &request.sources);
-    let uri = changed.into_iter().find(|uri| !is_stream(uri))?;
+    let uri = job_spec::changed_sources(&record.sources, &request.sources).find(|uri| !is_stream(uri))?;
     let what = format!("corpus source `{uri}` has changed since the job in `{root}` was begun");
     Some(Advice::usage(what).hint("restore it to resume, or give another --out").hint(start_over))
 }

@@ -152,13 +152,7 @@ fn cosines(vectors: &[f32], width: usize) -> Vec<f32> {
 
 /// Formats the matrix: names on the left, numbered columns.
 fn table(texts: &[String], values: &[f32]) -> Vec<String> {
-    let name = |text: &String| {
-        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        match text.chars().count() > NAME_WIDTH {
-            true => text.chars().take(NAME_WIDTH - 1).chain(['…']).collect(),
-            false => text,
-        }
-    };
+    let name = |text: &String| ui::one_line(text, NAME_WIDTH);
     let shown = texts.len().min(TABLE_MAX);
     let width = texts.iter().map(|text| name(text).chars().count()).max().unwrap_or(0);
     let head: String = (1..=shown).map(|column| format!("{column:>7}")).collect();

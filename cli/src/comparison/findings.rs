@@ -176,19 +176,11 @@ fn separated(sets: &[MeasuredSet], by: usize, not_by: usize, rows: &ReferenceRow
         let name = |code: u32| rows.names[code as usize].clone();
         Example {
             row: rows.shared.rows[row],
-            text: excerpt(text_of(row)),
+            text: atlas::excerpt(text_of(row), TEXT_CHARS),
             label: rows.codes.as_ref().map_or_else(String::new, |codes| name(codes[row])),
             taken_for: other.rivals[row].map_or_else(String::new, name),
         }
     };
     let distinct = found.into_iter().filter(|row| seen.insert(text_of(*row)));
     Separated { by, not_by, rows: count, examples: distinct.take(EXAMPLES_MAX).map(example).collect() }
-}
-
-/// The beginning of a text.
-fn excerpt(text: &str) -> String {
-    match text.char_indices().nth(TEXT_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }

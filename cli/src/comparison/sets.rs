@@ -1,12 +1,11 @@
 //! The sets that are compared: the same rows, embedded by several models, one at a time in memory.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 
 use atlas::plot::{HoverColumn, Labels};
 use atlas::statistics::{Estimate, silhouettes};
-use atlas::umap::{Metric, Neighbors, Options, neighbors, quality};
+use atlas::umap::{Metric, Neighbors, Options, first_equals, neighbors, quality};
 use atlas::votes::LabelVotes;
 use serde::Serialize;
 
@@ -14,7 +13,7 @@ use super::NEIGHBORS;
 use crate::args::LabelTypeArg;
 use crate::exit::Advice;
 use crate::outdir::OutDir;
-use crate::points::Points;
+use crate::points::{self, Points};
 use crate::shared_rows::{SAME_CORPUS, SharedRows};
 use crate::ui::{self, Ui};
 use crate::{model, umap};
@@ -97,26 +96,12 @@ pub(crate) fn rows_of(
     points: &Points,
     shared: SharedRows,
 ) -> anyhow::Result<ReferenceRows> {
-    if points.kept.column_by_name(label).is_none() {
-        let schema = points.kept.schema();
-        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-        let what = format!("--label: `{}` has no kept column `{}`", target.display(), label);
-        return Err(Advice::usage(what).hint(format!("its kept columns are: {}", names.join(", "))).into());
-    }
-    let values = points.column(label)?;
-    let labels = match label_type {
-        LabelTypeArg::Auto => Labels::of_column(label, &values),
-        LabelTypeArg::Category => Labels::categories_of(label, &values),
-        LabelTypeArg::Number => Labels::numbers_of(label, &values).map_err(|row| {
-            let row = points.rows[row];
-            Advice::usage(format!("--label-type number: column `{label}` holds no number in row {row}"))
-                .hint("use --label-type category")
-        })?,
-    };
+    points::check_label(label, target, [points.kept.schema().as_ref()])?;
+    let labels = points.labels(label, label_type)?;
     // The figure names as many labels as it has distinct markers; the metrics use all of them.
     let (codes, names) = match labels {
         Labels::Categories { .. } => {
-            let (codes, names) = codes_of(&values);
+            let (codes, names) = codes_of(&points.column(label)?);
             (Some(codes), names)
         }
         Labels::None | Labels::Continuous { .. } => (None, Vec::new()),
@@ -129,14 +114,11 @@ pub(crate) fn rows_of(
 }
 
 /// Counts the rows that have the vector of another row.
-fn repeated(points: &Points) -> u64 {
-    let hasher = RandomState::new();
-    let mut rows: HashMap<u64, u64> = HashMap::new();
-    for vector in points.vectors.chunks_exact(points.dim) {
-        let bits: Vec<u32> = vector.iter().map(|x| x.to_bits()).collect();
-        *rows.entry(hasher.hash_one(bits)).or_default() += 1;
-    }
-    rows.into_values().filter(|rows| *rows > 1).sum()
+fn repeated(points: &Points, threads: usize) -> u64 {
+    let Some(firsts) = first_equals(&points.vectors, points.dim, threads) else { return 0 };
+    let mut equals = vec![0_u64; firsts.len()];
+    firsts.iter().for_each(|first| equals[*first as usize] += 1);
+    equals.into_iter().filter(|rows| *rows > 1).sum()
 }
 
 /// Returns the code of each value, and the values by their codes.
@@ -218,6 +200,6 @@ pub(crate) fn measure(
         }
     };
     let trustworthiness = quality::trustworthiness(&points.vectors, points.dim, &places, NEIGHBORS, options)?;
-    let model = Model { trustworthiness, repeated: repeated(points), ..set };
+    let model = Model { trustworthiness, repeated: repeated(points, options.threads), ..set };
     Ok(MeasuredSet { model, places, near, votes, silhouettes })
 }

@@ -52,6 +52,12 @@ pub(crate) struct Compared<'a> {
 }
 
 impl Compared<'_> {
+    /// Returns the share of rows with the most frequent label: the accuracy of always guessing it.
+    pub(crate) fn majority_share(&self) -> Option<f64> {
+        let largest = self.findings.by_label.first()?;
+        Some(largest.rows as f64 / self.rows.max(1) as f64)
+    }
+
     /// Returns how many nearest rows there are to look at.
     pub(crate) fn neighbors(&self) -> u64 {
         self.rows.saturating_sub(1).min(NEIGHBORS as u64)
@@ -156,7 +162,7 @@ impl Words<'_> {
     /// Compares with guessing.
     fn majority(&self, lead: &Lead) -> Option<String> {
         let largest = self.compared.findings.by_label.first()?;
-        let majority = largest.rows as f64 / self.compared.rows.max(1) as f64;
+        let majority = self.compared.majority_share()?;
         let (name, share) = (shortened(&largest.label), percent(majority));
         let guessing = self.language.either(
             format!("Always guessing the most frequent label, “{name}”, is right for {share} of the rows"),
@@ -450,11 +456,7 @@ fn percent(share: f64) -> String {
 
 /// A label on one line.
 pub(super) fn shortened(label: &str) -> String {
-    let line = label.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.chars().count() > NAME_CHARS {
-        true => line.chars().take(NAME_CHARS - 1).chain(['…']).collect(),
-        false => line,
-    }
+    ui::one_line(label, NAME_CHARS)
 }
 
 #[cfg(test)]

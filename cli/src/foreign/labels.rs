@@ -36,7 +36,10 @@ impl LabelFile {
     /// # Errors
     /// The file cannot be read, or has no such column.
     pub(crate) fn read(path: &Path, key: &str) -> anyhow::Result<Self> {
-        let is_parquet = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"));
+        if place::size_of(path)?.is_none() {
+            return Err(Advice::usage(format!("--labels: there is no file `{}`", path.display())).into());
+        }
+        let is_parquet = place::has_extension(path, "parquet");
         let (keys, columns) = if is_parquet { read_parquet(path, key)? } else { read_records(path, key)? };
         Ok(Self { path: path.to_owned(), key: key.to_owned(), keys, columns })
     }
@@ -124,9 +127,6 @@ fn read_parquet(path: &Path, key: &str) -> anyhow::Result<KeyedColumns> {
 }
 
 fn read_records(path: &Path, key: &str) -> anyhow::Result<KeyedColumns> {
-    if place::url_of(path).is_none() && !path.is_file() {
-        return Err(Advice::usage(format!("--labels: there is no file `{}`", path.display())).into());
-    }
     let pattern = path.to_str().with_context(|| format!("the path `{}` is not UTF-8", path.display()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     // As spreadsheets of many countries write it.
@@ -147,12 +147,12 @@ fn read_records(path: &Path, key: &str) -> anyhow::Result<KeyedColumns> {
     Err(advice.hint(reason).into())
 }
 
-/// What is wrong with a file, without the options of other commands that would mend it.
+/// What is wrong with a file, without the option of other commands that names the column.
 fn reason_of(error: &DatasetError) -> String {
-    let text = error.to_string();
-    let advice = ["; ", ": name another", ": say it", ", add --"];
-    let end = advice.iter().filter_map(|start| text.find(start)).min().unwrap_or(text.len());
-    text[..end].to_owned()
+    match error {
+        DatasetError::TextColumnMissing { found, .. } => format!("its columns are: {}", found.join(", ")),
+        error => common::error_chain(error),
+    }
 }
 
 /// Keys, batches of the other columns, and the names of those that cannot be read.

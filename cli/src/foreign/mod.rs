@@ -4,7 +4,7 @@ use std::path::Path;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type};
-use arrow_array::{Array, ArrayRef, Int64Array};
+use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch};
 use arrow_cast::cast;
 use arrow_schema::DataType;
 
@@ -16,14 +16,18 @@ mod places;
 mod vectors;
 
 pub(crate) use labels::LabelFile;
-pub(crate) use places::{Places, is_places};
+pub(crate) use places::{Places, open_places};
 pub(crate) use vectors::load as load_vectors;
 
 /// The column of row numbers, which files of places and labels are joined by.
 pub(crate) const ROW: &str = dataset::vectors::column_names::ROW;
 
-/// Returns the row numbers of a column: whole numbers of any type, none missing.
-fn row_numbers(path: &Path, column: &ArrayRef) -> anyhow::Result<Vec<i64>> {
+/// Returns the row numbers of a batch: whole numbers of a column of that name, none missing, or else their order after the
+/// `before` rows of earlier batches.
+fn row_numbers(path: &Path, batch: &RecordBatch, before: usize) -> anyhow::Result<Vec<i64>> {
+    let Some(column) = batch.column_by_name(ROW) else {
+        return Ok((before..before + batch.num_rows()).map(|row| row as i64).collect());
+    };
     let refused = |what: String| {
         let shown = path.display();
         Advice::usage(format!("`{shown}`: column `{ROW}` {what}"))

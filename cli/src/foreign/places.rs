@@ -14,7 +14,7 @@ use dataset::vectors::ParquetTable;
 use dataset::vectors::place;
 
 use super::{ROW, row_numbers};
-use crate::coords::{AXES, NEIGHBORS};
+use crate::coords::{AXES, MODEL_KEY, NEIGHBORS, UMAP_KEYS};
 use crate::exit::Advice;
 use crate::points::Points;
 
@@ -28,18 +28,11 @@ pub(crate) struct Places {
     pub(crate) facts: Vec<(&'static str, &'static str, String)>,
 }
 
-/// What a footer may say of how its places were made.
-const FACTS: [(&str, &str); 4] = [
-    ("neighbors", "encaje.umap.neighbors"),
-    ("min. distance", "encaje.umap.min_dist"),
-    ("metric", "encaje.umap.metric"),
-    ("seed", "encaje.umap.seed"),
-];
-
-/// Tells whether a path leads to a Parquet file of places: it has `x` and `y`, and no vectors.
-pub(crate) fn is_places(path: &Path) -> bool {
-    let is_parquet = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"));
-    is_parquet && !place::is_folder(path) && ParquetTable::open(path).is_ok_and(|table| has_axes(table.schema()))
+/// Opens a Parquet file of places: it has `x` and `y`, and no vectors. `None` for any other file.
+pub(crate) fn open_places(path: &Path) -> Option<ParquetTable> {
+    let is_parquet = place::has_extension(path, "parquet") && !place::is_folder(path);
+    let table = if is_parquet { ParquetTable::open(path).ok()? } else { return None };
+    has_axes(table.schema()).then_some(table)
 }
 
 fn has_axes(schema: &SchemaRef) -> bool {
@@ -48,16 +41,15 @@ fn has_axes(schema: &SchemaRef) -> bool {
 }
 
 impl Places {
-    /// Reads a file of places.
+    /// Reads a file of places, opened by [`open_places`].
     ///
     /// # Errors
     /// It cannot be read, has no points, or a place that is not finite.
-    pub(crate) fn load(path: &Path) -> anyhow::Result<Self> {
-        let table = ParquetTable::open(path)?;
+    pub(crate) fn load(path: &Path, table: ParquetTable) -> anyhow::Result<Self> {
         let schema = Arc::clone(table.schema());
         let fact = |key: &str| table.footer_value(key).map(str::to_owned);
-        let model = fact("encaje.model");
-        let facts = FACTS.iter().filter_map(|(name, key)| Some((*name, *key, fact(key)?))).collect();
+        let model = fact(MODEL_KEY);
+        let facts = UMAP_KEYS.iter().filter_map(|(name, key)| Some((*name, *key, fact(key)?))).collect();
         let batches = table.collect::<Result<Vec<_>, _>>()?;
         let whole = concat_batches(&schema, &batches)
             .with_context(|| format!("the columns of `{}` do not fit into memory at once", path.display()))?;
@@ -78,10 +70,7 @@ impl Places {
             return Err(Advice::failed(format!("`{}` has no rows, so there is nothing to draw", path.display())).into());
         }
         let places = x.into_iter().zip(y).map(|(x, y)| [x, y]).collect();
-        let rows = match whole.column_by_name(ROW) {
-            Some(column) => row_numbers(path, column)?,
-            None => (0..whole.num_rows() as i64).collect(),
-        };
+        let rows = row_numbers(path, &whole, 0)?;
         let is_shown = |name: &str| name != ROW && name != NEIGHBORS && !AXES.contains(&name);
         let shown: Vec<usize> =
             (0..schema.fields().len()).filter(|&index| is_shown(schema.field(index).name())).collect();

@@ -11,8 +11,8 @@ use arrow_cast::cast;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use arrow_select::concat::concat_batches;
 use arrow_select::filter::filter_record_batch;
-use dataset::vectors::ParquetTable;
 use dataset::vectors::column_names::{EMBEDDING, EMBEDDING_SCALE, ERROR, N_TOKENS, TRUNCATED};
+use dataset::vectors::{ParquetTable, place};
 
 use super::{ROW, npy, row_numbers};
 use crate::exit::Advice;
@@ -24,8 +24,7 @@ use crate::ui::{self, Amount, Ui};
 /// # Errors
 /// The file cannot be read, or has no vectors of floating-point numbers of one length.
 pub(crate) fn load(ui: &Ui, path: &Path, column: Option<&str>) -> anyhow::Result<Points> {
-    let is_npy = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npy"));
-    let points = match (is_npy, column) {
+    let points = match (place::has_extension(path, "npy"), column) {
         (true, Some(_)) => {
             let what = format!("--vectors-column: `{}` is a matrix, and has no columns", path.display());
             return Err(Advice::usage(what).into());
@@ -61,7 +60,7 @@ fn of_parquet(ui: &Ui, path: &Path, column: Option<&str>) -> anyhow::Result<Poin
         let batch = batch?;
         let has_vector = append(&mut points, batch.column(column), read)
             .with_context(|| format!("cannot use `{}`, column `{}`", path.display(), schema.field(column).name()))?;
-        let numbers = numbers_of(path, &batch, read)?;
+        let numbers = row_numbers(path, &batch, read)?;
         let some = numbers.iter().zip(has_vector.iter()).filter(|(_, has)| *has == Some(true));
         points.rows.extend(some.map(|(number, _)| *number));
         kept.push(filter_record_batch(&batch.project(&others)?, &has_vector)?);
@@ -161,12 +160,4 @@ fn append(points: &mut Points, column: &ArrayRef, before: usize) -> anyhow::Resu
         points.vectors.extend_from_slice(vector.as_primitive::<Float32Type>().values());
     }
     Ok(BooleanArray::from(has_vector))
-}
-
-/// The numbers of the rows of a batch: those of a column of that name, or their order.
-fn numbers_of(path: &Path, batch: &RecordBatch, before: usize) -> anyhow::Result<Vec<i64>> {
-    match batch.column_by_name(ROW) {
-        Some(column) => row_numbers(path, column),
-        None => Ok((before..before + batch.num_rows()).map(|row| row as i64).collect()),
-    }
 }

@@ -30,8 +30,11 @@ pub(crate) enum Target {
 impl Target {
     /// A name that ends in `.parquet` is a file, unless it is a directory already.
     pub(crate) fn of(out: &Path) -> Self {
-        let is_file = out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"));
-        if is_file && !place::is_folder(out) { Target::File(out.to_owned()) } else { Target::Dir(out.to_owned()) }
+        if place::has_extension(out, "parquet") && !place::is_folder(out) {
+            Target::File(out.to_owned())
+        } else {
+            Target::Dir(out.to_owned())
+        }
     }
 
     /// The directory in which the work is done.
@@ -224,6 +227,11 @@ fn local_name(url: &Path) -> PathBuf {
     let digest = blake3::hash(url.as_bytes()).to_hex();
     let letters: String = url.replace("://", "-").replace('/', "-").chars().take(LOCAL_LETTERS_MAX).collect();
     PathBuf::from(format!("{letters}-{}{WORK_SUFFIX}", &digest[..8]))
+}
+
+/// Whether a folder has the name of the work directory of a file, or of the state of an output at a URL.
+pub(crate) fn is_work_dir(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().ends_with(WORK_SUFFIX.as_bytes()) && !path.ends_with(STATE_DIR)
 }
 
 /// Returns a path as absolute text, as databases and storage want it: no scheme can hide in that.

@@ -17,11 +17,11 @@ mod records;
 mod status;
 mod upload;
 
-pub(crate) use directory::{OutDir, STATE_DIR, Target, absolute_text};
+pub(crate) use directory::{OutDir, STATE_DIR, Target, absolute_text, is_work_dir};
 pub(crate) use publish::EmptyPart;
 pub(crate) use records::{JobRecord, Snapshot};
 pub(crate) use status::{OutState, OutStatus, outputs_below};
-pub(crate) use upload::{Uploaded, Uploader};
+pub(crate) use upload::Uploader;
 
 #[cfg(test)]
 mod tests;

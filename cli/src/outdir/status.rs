@@ -8,7 +8,7 @@ use dataset::vectors::{Outline, layout, place};
 use proto::job::{JobState, ShardCounts};
 use serde::Serialize;
 
-use super::directory::{OutDir, Target};
+use super::directory::{OutDir, Target, is_work_dir};
 use super::records::{JobRecord, Snapshot};
 use crate::ui;
 
@@ -200,8 +200,8 @@ pub(crate) fn outputs_below(parent: &Path) -> anyhow::Result<Vec<OutStatus>> {
     for entry in std::fs::read_dir(parent)? {
         let path = entry?.path();
         // The work directory of `x.parquet` is listed as that file.
-        let is_work_of_file = path.extension().is_some_and(|extension| extension == "encaje")
-            && path.with_extension("").extension().is_some_and(|extension| extension == "parquet");
+        let is_work_of_file =
+            is_work_dir(&path) && path.with_extension("").extension().is_some_and(|extension| extension == "parquet");
         paths.push(if is_work_of_file { path.with_extension("") } else { path });
     }
     paths.sort();

@@ -22,15 +22,30 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Uploads the shards of a job as they are committed.
 pub(crate) struct Uploader<'a> {
-    pub(crate) out: &'a OutDir,
-    pub(crate) storage: &'a Storage,
-    pub(crate) client: &'a JobsClient,
-    pub(crate) job: JobId,
-    pub(crate) trouble: &'a Trouble,
-    pub(crate) uploaded: Uploaded,
+    out: &'a OutDir,
+    storage: &'a Storage,
+    client: &'a JobsClient,
+    job: JobId,
+    trouble: &'a Trouble,
+    /// Every shard below this one was uploaded.
+    below: u64,
+    /// More of them.
+    more: BTreeSet<u64>,
+    /// The first shard that was ever seen: its file stays, since the manifest is made from its footer.
+    first: Option<u64>,
 }
 
-impl Uploader<'_> {
+impl<'a> Uploader<'a> {
+    /// Begins with nothing uploaded. What fails is noted as `trouble`.
+    pub(crate) fn new(
+        out: &'a OutDir,
+        (storage, client): (&'a Storage, &'a JobsClient),
+        job: JobId,
+        trouble: &'a Trouble,
+    ) -> Self {
+        Self { out, storage, client, job, trouble, below: 0, more: BTreeSet::new(), first: None }
+    }
+
     /// Ends only by being dropped; what fails is tried again, and at the end of the run by [`OutDir::publish`], which says why
     /// it fails.
     pub(crate) async fn run(&mut self) -> Infallible {
@@ -44,35 +59,12 @@ impl Uploader<'_> {
 
     /// Uploads what is committed and not there yet.
     pub(crate) async fn upload_new(&mut self) -> anyhow::Result<()> {
-        self.uploaded.upload_new(self.out, self.storage, self.client, self.job).await
-    }
-}
-
-/// The shards that were uploaded.
-#[derive(Debug, Default)]
-pub(crate) struct Uploaded {
-    /// Every shard below this one.
-    below: u64,
-    /// More of them.
-    more: BTreeSet<u64>,
-    /// The first shard that was ever seen: its file stays, since the manifest is made from its footer.
-    first: Option<u64>,
-}
-
-impl Uploaded {
-    async fn upload_new(
-        &mut self,
-        out: &OutDir,
-        storage: &Storage,
-        client: &JobsClient,
-        job: JobId,
-    ) -> anyhow::Result<()> {
         let mut after = self.below.checked_sub(1);
         loop {
-            let page = client.results(job, after).await?;
+            let page = self.client.results(self.job, after).await?;
             for shard in &page.shards {
                 if !self.more.contains(&shard.index) {
-                    self.upload(out, storage, shard).await?;
+                    self.upload(shard).await?;
                 }
             }
             match page.shards.last().filter(|_| page.more) {
@@ -82,13 +74,13 @@ impl Uploaded {
         }
     }
 
-    async fn upload(&mut self, out: &OutDir, storage: &Storage, shard: &ShardResult) -> anyhow::Result<()> {
-        let path = storage.local_path(&shard.key).context("the shards of a run are on a local disk")?;
+    async fn upload(&mut self, shard: &ShardResult) -> anyhow::Result<()> {
+        let path = self.storage.local_path(&shard.key).context("the shards of a run are on a local disk")?;
         let is_first = self.first.is_none_or(|first| shard.index <= first);
         if is_first {
             self.first = Some(shard.index);
         }
-        let (out, file) = (out.clone(), part_of(shard));
+        let (out, file) = (self.out.clone(), part_of(shard));
         let upload = move || {
             // One that is not here was uploaded by an earlier run.
             if !path.exists() {

@@ -23,6 +23,15 @@ pub(crate) fn counted(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", thousands(number), if number == 1 { "" } else { "s" })
 }
 
+/// Puts a text on one line of at most so many characters.
+pub(crate) fn one_line(text: &str, most: usize) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.chars().count() > most {
+        true => line.chars().take(most - 1).chain(['…']).collect(),
+        false => line,
+    }
+}
+
 /// Formats how many rows are committed, of how many where that is known, and how many more are embedded.
 pub(crate) fn rows_so_far(committed: u64, total: Option<u64>, in_flight: u64) -> String {
     let committed = match total {

@@ -68,10 +68,15 @@ pub fn check_readable(path: &Path) -> Result<(), DatasetError> {
     }
 }
 
+/// Tells whether a name ends in this extension, in letters of either case.
+pub fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))
+}
+
 /// Tells whether a path leads to a folder. A URL does unless it ends in `.parquet`.
 pub fn is_folder(path: &Path) -> bool {
     match url_of(path) {
-        Some(_) => !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet")),
+        Some(_) => !has_extension(path, "parquet"),
         None => path.is_dir(),
     }
 }
