@@ -44,6 +44,8 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 const DRAIN_MS_MAX: u64 = 2_000;
 /// How long the uploads of finished shards may take after an interruption.
 const LAST_UPLOADS_WITHIN: Duration = Duration::from_secs(10);
+/// A failure is said once the run has gone on for so long: what ends the run says its own reason.
+const TROUBLE_AFTER: Duration = Duration::from_secs(3);
 /// How often a failure that is tried again is said.
 const TROUBLE_EVERY: Duration = Duration::from_secs(10);
 /// How long coordinator and worker may take to end. Their own bounds are shorter.
@@ -219,7 +221,9 @@ async fn watch(
     let mut failures = 0;
     // A job that was paused may have dead shards, which resuming it does not try again.
     let mut may_retry = first.shards.dead > 0;
-    let (mut last_trouble, mut said): (Option<String>, Option<Instant>) = (None, None);
+    let mut last_trouble: Option<String> = None;
+    // When a failure that is not said yet was seen, and when one was last said.
+    let (mut unsaid, mut said): (Option<Instant>, Option<Instant>) = (None, None);
     loop {
         tokio::select! {
             signal = &mut interrupt => {
@@ -251,11 +255,15 @@ async fn watch(
         let settled = status.state.is_terminal() || status.pause_reason.is_some();
         notices.take().iter().for_each(|notice| progress.warn(notice));
         if let Some(what) = trouble.take() {
-            if said.is_none_or(|at| at.elapsed() >= TROUBLE_EVERY) {
-                progress.warn(&what);
-                said = Some(Instant::now());
-            }
+            unsaid.get_or_insert_with(Instant::now);
             last_trouble = Some(what);
+        }
+        if let Some(what) = &last_trouble
+            && unsaid.is_some_and(|since| since.elapsed() >= TROUBLE_AFTER)
+            && said.is_none_or(|at| at.elapsed() >= TROUBLE_EVERY)
+        {
+            progress.warn(what);
+            (unsaid, said) = (None, Some(Instant::now()));
         }
         progress.show(&reading(local, sample, &status));
         if settled || written.is_none_or(|at| at.elapsed() >= SNAPSHOT_EVERY) {
